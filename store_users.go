@@ -32,9 +32,6 @@ type user struct {
 	profile        json.RawMessage
 }
 
-// locked tells whether the email is locked at the given moment.
-func (u *user) locked(now time.Time) bool { return u.lockedUntil != nil && u.lockedUntil.After(now) }
-
 const (
 	userColumns = `
 		u.id, u.email, u.email_verified, coalesce(u.password_hash, ''), u.status, u.scope,
