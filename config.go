@@ -297,7 +297,7 @@ func isRepetitive(key []byte) bool {
 func loadPasswords(e *environment) passwordConfig {
 	p := passwordConfig{
 		min:     e.integer("USERSPACE_PASSWORD_MIN", 12, 8, 64),
-		workers: e.integer("USERSPACE_HASH_WORKERS", runtime.NumCPU(), 1, 1024),
+		workers: e.integer("USERSPACE_HASH_WORKERS", runtime.GOMAXPROCS(0), 1, 1024), // minds a container's CPU limit,
 	}
 	v := e.text("USERSPACE_ARGON2", defaultArgon.String())
 	var err error
