@@ -76,16 +76,24 @@ func cmdDev(ctx context.Context, t *terminal, args []string) (err error) {
 			return err
 		}
 	}
-	if *reset {
-		if err := removeDevData(*dir); err != nil {
-			return err
-		}
-	}
 	if err := os.MkdirAll(filepath.Dir(*dir), 0o755); err != nil {
 		return err
 	}
 	if err := os.Mkdir(*dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
+	}
+	lock, err := os.OpenFile(filepath.Join(*dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := lockFile(lock); err != nil {
+		return fmt.Errorf("another `userspace dev` runs with the data in %s: stop it, or say -data DIR", *dir)
+	}
+	if *reset {
+		if err := removeDevData(*dir); err != nil {
+			return err
+		}
 	}
 	state, err := loadDevState(*dir)
 	if err != nil {

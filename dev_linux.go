@@ -1,6 +1,12 @@
 package main
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+)
+
+// lockFile takes a lock that ends with the process, or fails at once when another process has it.
+func lockFile(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
 
 // childAttributes makes a child process of another user (uid -1: of our own), out of the reach of the terminal's Ctrl-C, that
 // is told to stop when its parent dies in whatever way.
