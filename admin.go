@@ -44,8 +44,11 @@ func (s *service) listUsers(ctx context.Context, c *call, in listUsersInput) (pa
 	if in.Status != "" && !isStatus(in.Status) {
 		return none, badRequest("status", "invalid")
 	}
-	if len(in.Email) > maxEmail || len(in.Prefix) > maxEmail {
+	if len(in.Email) > maxEmail {
 		return none, badRequest("email", "too_long")
+	}
+	if len(in.Prefix) > maxEmail {
+		return none, badRequest("q", "too_long")
 	}
 	f := userFilter{status: in.Status, email: strings.ToLower(in.Email), prefix: strings.ToLower(in.Prefix), limit: limit + 1}
 	key := func(v adminView) string { return v.ID.String() }
@@ -135,7 +138,7 @@ func (s *service) createUser(ctx context.Context, c *call, in createUserInput) (
 		case s.mail != nil:
 			err = s.mailToken(ctx, t, c.now, u, purposeReset)
 		default:
-			link, _, err = s.newResetLink(ctx, t, c.now, u)
+			link, err = s.newResetLink(ctx, t, c.now, u)
 		}
 		if err != nil {
 			return err
@@ -163,17 +166,22 @@ func (s *service) getUser(ctx context.Context, c *call, in userInput) (adminView
 
 func (s *service) deleteUser(ctx context.Context, c *call, in userInput) (nothing, error) {
 	c.subject = &in.ID
-	return nothing{}, s.eraseUser(ctx, c, in.ID)
+	return nothing{}, s.eraseUser(ctx, c, in.ID, func(*user) error { return nil })
 }
 
-// eraseUser removes an account and all personal data; the audit log keeps the id. Errors: errNotFound, errLastAdmin.
-func (s *service) eraseUser(ctx context.Context, c *call, userID id) error {
+// eraseUser removes an account and all personal data; the audit log keeps the id. confirm sees the locked row and can still
+// say no. Errors: errNotFound, errLastAdmin, confirm's.
+func (s *service) eraseUser(ctx context.Context, c *call, userID id, confirm func(*user) error) error {
 	var ended []id
 	err := s.store.tx(ctx, func(t db) (err error) {
 		if err := keepAnAdmin(ctx, t, userID); err != nil {
 			return err
 		}
-		if _, err := t.lockUser(ctx, userID); err != nil {
+		u, err := t.lockUser(ctx, userID)
+		if err != nil {
+			return err
+		}
+		if err := confirm(&u); err != nil {
 			return err
 		}
 		if ended, err = t.endSessions(ctx, userID, nil, c.now, s.revokedUntil(c.now), c.action); err != nil {
@@ -292,18 +300,18 @@ func (s *service) endUserSessions(ctx context.Context, c *call, in userInput) (n
 }
 
 // resetByOperator makes a link to set a password, for `admin reset`. Errors: errNotFound.
-func (s *service) resetByOperator(ctx context.Context, c *call, email string) (link, token string, err error) {
+func (s *service) resetByOperator(ctx context.Context, c *call, email string) (link string, err error) {
 	err = s.store.tx(ctx, func(t db) error {
 		u, err := t.userByEmail(ctx, email)
 		if err != nil {
 			return err
 		}
-		if link, token, err = s.newResetLink(ctx, t, c.now, &u); err != nil {
+		if link, err = s.newResetLink(ctx, t, c.now, &u); err != nil {
 			return err
 		}
 		return t.insertAudit(ctx, c.event(c.action, u.id, map[string]any{"by": "command line"}))
 	})
-	return link, token, err
+	return link, err
 }
 
 // setPasswordByOperator sets a password, for `admin reset` with one on stdin. Errors: errNotFound, *invalidError.

@@ -19,7 +19,8 @@ type service struct {
 	secrets secretKeys
 	hasher  *hasher
 	revoked *revocations
-	mail    *mailer // nil when mail is off
+	mail    *mailer  // nil when mail is off
+	costly  *limiter // what one user may ask for that takes a hash or a lot of rows
 	clock   func() time.Time
 }
 
@@ -74,7 +75,7 @@ func (s *service) register(ctx context.Context, c *call, in registerInput) (regi
 }
 
 // registerVerified is register in mode verified: whether the email is taken is told to its owner by mail and to nobody
-// else, so every case answers alike and does alike much.
+// else: every case hashes, queues one mail and answers alike.
 func (s *service) registerVerified(ctx context.Context, c *call, in registerInput) (registered, error) {
 	u, err := s.newAccount(ctx, c, in)
 	if err != nil {
@@ -83,19 +84,16 @@ func (s *service) registerVerified(ctx context.Context, c *call, in registerInpu
 	u.status = statusPending
 	err = s.store.tx(ctx, func(t db) error {
 		owner, err := t.userByEmail(ctx, u.email)
-		switch {
-		case errors.Is(err, errNotFound):
-			err = t.insertUser(ctx, u)
-		case err == nil && owner.status == statusPending:
-			u.id, err = t.replacePending(ctx, u.email, u.passwordHash, u.profile, c.now)
-		case err == nil:
+		if err == nil { // confirmed or not: a stranger's registration must not touch an account, nor its password
 			if err := s.mailNotice(ctx, t, c.now, &owner, noticeRegistered); err != nil {
 				return err
 			}
-			event := c.newEvent(c.action, auditFailure, &owner.id, nil, map[string]any{"reason": "email_taken"})
-			return t.insertAudit(ctx, event)
+			return t.insertAudit(ctx, c.newEvent(c.action, auditFailure, &owner.id, nil, map[string]any{"reason": "email_taken"}))
 		}
-		if err != nil {
+		if !errors.Is(err, errNotFound) {
+			return err
+		}
+		if err := t.insertUser(ctx, u); err != nil {
 			return err
 		}
 		if err := s.mailToken(ctx, t, c.now, u, purposeVerify); err != nil {
@@ -103,7 +101,7 @@ func (s *service) registerVerified(ctx context.Context, c *call, in registerInpu
 		}
 		return t.insertAudit(ctx, c.event(c.action, u.id, nil))
 	})
-	if errors.Is(err, errEmailTaken) || errors.Is(err, errNotFound) { // somebody else was faster by a moment; they have the mail
+	if errors.Is(err, errEmailTaken) { // somebody else was faster by a moment; they have the mail
 		err = s.store.insertAudit(ctx, c.newEvent(c.action, auditFailure, nil, nil, map[string]any{"reason": "email_taken"}))
 	}
 	if err != nil {
@@ -151,6 +149,18 @@ func (in *loginInput) validate(c *check) {
 // account is told only after its password. Errors: errInvalidCredentials, *throttleError, errSuspended,
 // errEmailNotVerified, errOverloaded.
 func (s *service) login(ctx context.Context, c *call, in loginInput) (tokens, error) {
+	t, err := s.tryLogin(ctx, c, in)
+	if errors.Is(err, errConflict) { // another sign-in has just rehashed the password: what we compared with is gone
+		t, err = s.tryLogin(ctx, c, in)
+	}
+	if errors.Is(err, errConflict) {
+		c.reason, err = "changed_meanwhile", errInvalidCredentials
+	}
+	return t, err
+}
+
+// tryLogin is login, but for errConflict: the stored hash changed while we computed.
+func (s *service) tryLogin(ctx context.Context, c *call, in loginInput) (tokens, error) {
 	found, stale, err := s.checkPassword(ctx, c, in.Email, in.Password)
 	if err != nil {
 		return tokens{}, err
@@ -169,18 +179,19 @@ func (s *service) login(ctx context.Context, c *call, in loginInput) (tokens, er
 		expiresAt: c.now.Add(s.cfg.tokens.sessionTTL), userAgent: c.agent,
 	}
 	event := c.newEvent(c.action, auditSuccess, nil, nil, map[string]any{"session_id": sess.id})
-	scope, err := s.store.openSession(ctx, sess, found.passwordHash, hash, event)
+	o, err := s.store.openSession(ctx, sess, found.passwordHash, hash, s.revokedUntil(c.now), event)
 	if errors.Is(err, errNotFound) {
 		return tokens{}, s.overtaken(ctx, c, in.Email, found.passwordHash)
 	}
 	if err != nil {
 		return tokens{}, err
 	}
-	return s.issue(c.now, sess, scope), nil
+	s.revoked.add(o.ended, s.revokedUntil(c.now))
+	return s.issue(c.now, sess, o.scope), nil
 }
 
-// overtaken says why a sign-in with the right password found no row to open a session on: something changed while the
-// password was hashed.
+// overtaken says why a sign-in with the right password found no row to open a session on; errConflict when the password is
+// another one now.
 func (s *service) overtaken(ctx context.Context, c *call, email, checkedHash string) error {
 	found, err := s.store.findAttempt(ctx, email, s.fingerprint(email))
 	switch {
@@ -191,8 +202,7 @@ func (s *service) overtaken(ctx context.Context, c *call, email, checkedHash str
 	case found.passwordHash == checkedHash && statusError(found.status) != nil:
 		return statusError(found.status)
 	}
-	c.reason = "changed_meanwhile"
-	return errInvalidCredentials
+	return errConflict
 }
 
 // statusError is what the status of an account has to say to the owner of its password.
@@ -240,7 +250,7 @@ func (s *service) checkPassword(ctx context.Context, c *call, email, password st
 		}
 		return found, false, &throttleError{locked: true, limit: lockThreshold, wait: max(time.Second, lockWait(found.lockedUntil, c.now))}
 	}
-	c.audited = true
+	c.offRecord = true
 	return found, false, errInvalidCredentials
 }
 

@@ -39,26 +39,29 @@ type endpoint struct {
 	in     reflect.Type // for the documents derived from the table
 	out    reflect.Type
 	fields []field
-	run    func(ctx context.Context, c *call, w http.ResponseWriter, r *http.Request, passwordMin int) (any, error)
+	bind   func(w http.ResponseWriter, r *http.Request, passwordMin int) (input any, err error)
+	run    func(ctx context.Context, c *call, input any) (any, error)
 }
 
 // handle makes an endpoint that answers status when fn succeeds. In has fields tagged json, query or path.
 func handle[In, Out any](status int, fn func(context.Context, *call, In) (Out, error)) endpoint {
 	e := endpoint{status: status, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
 	e.fields = fieldsOf(e.in)
-	e.run = func(ctx context.Context, c *call, w http.ResponseWriter, r *http.Request, passwordMin int) (any, error) {
+	e.bind = func(w http.ResponseWriter, r *http.Request, passwordMin int) (any, error) {
 		var in In
 		if err := bind(e.fields, reflect.ValueOf(&in).Elem(), w, r); err != nil {
 			return nil, err
 		}
 		if v, ok := any(&in).(validator); ok {
 			rules := check{passwordMin: passwordMin, fields: map[string]string{}}
-			if v.validate(&rules); len(rules.fields) > 0 {
-				return nil, rules.err()
+			v.validate(&rules)
+			if err := rules.err(); err != nil {
+				return nil, err
 			}
 		}
-		return fn(ctx, c, in)
+		return in, nil
 	}
+	e.run = func(ctx context.Context, c *call, input any) (any, error) { return fn(ctx, c, input.(In)) }
 	if _, ok := any(new(In)).(validator); !ok && len(e.fields) > 0 {
 		panic(fmt.Sprintf("%s has fields and no validate method", e.in))
 	}

@@ -9,7 +9,7 @@ import (
 
 // call is one use of an endpoint, or of a command that does the same.
 type call struct {
-	now      time.Time // the one reading of the clock for every decision of this call
+	now      time.Time // the one reading of the clock for every decision of the handler
 	started  time.Time // with the monotonic clock, for durations
 	traceID  string
 	ip       netip.Addr // invalid on the command line
@@ -19,10 +19,10 @@ type call struct {
 	operator bool       // on the command line: no user is the actor
 
 	// What the pipeline needs to write the audit row of a call that failed or only read.
-	subject *id            // whom it concerns, when that is not the caller
-	reason  string         // why it failed, in a word, where the error's code does not tell
-	audited bool           // the domain has written a row for the failure already
-	note    map[string]any // metadata for a row of the pipeline's
+	subject   *id            // whom it concerns, when that is not the caller
+	reason    string         // why it failed, in a word, where the error's code does not tell
+	offRecord bool           // the pipeline writes no row for the failure: there is one, or it is worth none
+	note      map[string]any // metadata for a row of the pipeline's
 }
 
 // callerID is the caller's user id, or nil.

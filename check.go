@@ -199,11 +199,12 @@ func profileFault(raw []byte) string {
 	return ""
 }
 
-// storableNumbers tells whether every number fits jsonb, which keeps numbers as numeric: 1e400000 would be an error of
-// PostgreSQL's. The bound is that of a double, which is all most readers of the profile can take.
+// storableNumbers tells whether every number is one a double can hold, which is all most readers of the profile can take, and
+// whether the profile stays small: jsonb writes numbers out in full, so that "1e308" comes back as 309 characters.
 func storableNumbers(raw []byte) bool {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
+	written := len(raw)
 	for {
 		t, err := d.Token()
 		if err != nil {
@@ -213,20 +214,24 @@ func storableNumbers(raw []byte) bool {
 		if !ok {
 			continue
 		}
-		if _, err := strconv.ParseFloat(n.String(), 64); err != nil || len(n) > 400 || tinyExponent(n.String()) {
+		zeros, ok := exponentSize(n.String())
+		if _, err := strconv.ParseFloat(n.String(), 64); err != nil || !ok {
+			return false
+		}
+		if written += zeros; written > maxProfile {
 			return false
 		}
 	}
 }
 
-// tinyExponent tells whether a number has an exponent below -400, which ParseFloat quietly reads as 0.
-func tinyExponent(n string) bool {
+// exponentSize returns how many digits an exponent adds when the number is written out, and false beyond a double's range.
+func exponentSize(n string) (int, bool) {
 	i := strings.IndexAny(n, "eE")
 	if i < 0 {
-		return false
+		return 0, true
 	}
 	exponent, err := strconv.Atoi(n[i+1:])
-	return err != nil || exponent < -400
+	return max(exponent, -exponent), err == nil && exponent >= -400 && exponent <= 400
 }
 
 // mergePatch applies patch to target after RFC 7396 and returns the result's text. Both must be JSON objects that

@@ -4,8 +4,10 @@ package main
 // What a setting does belongs to the file that uses it.
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/mail"
 	"net/netip"
 	"net/url"
@@ -158,6 +160,16 @@ func (e *environment) integer(name string, fallback, least, most int) int {
 	return n
 }
 
+// address reads HOST:PORT to listen on; the host may be empty.
+func (e *environment) address(name, fallback string) string {
+	v := e.text(name, fallback)
+	_, port, err := net.SplitHostPort(v)
+	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || strconv.FormatUint(n, 10) != port {
+		e.problem(name, "%q is not an address to listen on, such as %s", v, fallback)
+	}
+	return v
+}
+
 // rate reads COUNT/DURATION or off.
 func (e *environment) rate(name, fallback string) rate {
 	v := e.text(name, fallback)
@@ -202,6 +214,9 @@ func loadConfig(vars []string, needSecret bool) (*config, error) {
 	if cfg.databaseURL == "" {
 		e.problem("DATABASE_URL", "not set; for a database of its own and nothing to configure run: userspace dev")
 	}
+	if err := checkDatabaseURL(cfg.databaseURL); cfg.databaseURL != "" && err != nil {
+		e.problem("DATABASE_URL", "%v", err)
+	}
 	switch {
 	case len(cfg.secret) == 0 && needSecret:
 		e.problem("USERSPACE_SECRET", "not set; make one with: userspace secret")
@@ -215,6 +230,9 @@ func loadConfig(vars []string, needSecret bool) (*config, error) {
 	cfg.limits = limitConfig{
 		credentials: e.rate("USERSPACE_RATE_CREDENTIALS", "20/1m"),
 		api:         e.rate("USERSPACE_RATE_API", "100/1s"),
+	}
+	if cfg.tokens.hs256Key != nil && bytes.Equal(cfg.tokens.hs256Key, cfg.secret) {
+		e.problem("USERSPACE_HS256_KEY", "is USERSPACE_SECRET, which no other service must hold")
 	}
 	cfg.mail = loadMail(e, cfg.url)
 	cfg.registration = e.oneOf("USERSPACE_REGISTRATION", "open", "open", "verified", "closed")
@@ -237,8 +255,8 @@ func loadConfig(vars []string, needSecret bool) (*config, error) {
 
 func loadListen(e *environment) listenConfig {
 	l := listenConfig{
-		addr:            e.text("USERSPACE_ADDR", ":8080"),
-		internalAddr:    e.text("USERSPACE_INTERNAL_ADDR", "127.0.0.1:9090"),
+		addr:            e.address("USERSPACE_ADDR", ":8080"),
+		internalAddr:    e.address("USERSPACE_INTERNAL_ADDR", "127.0.0.1:9090"),
 		tlsCert:         e.text("USERSPACE_TLS_CERT", ""),
 		tlsKey:          e.text("USERSPACE_TLS_KEY", ""),
 		shutdownTimeout: e.duration("USERSPACE_SHUTDOWN_TIMEOUT", "20s", time.Second, 10*time.Minute),
@@ -355,6 +373,8 @@ func loadLater(e *environment, cfg *config) {
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Scheme+"://"+u.Host != origin {
 			e.problem("USERSPACE_CORS_ORIGINS", "%q is not an exact origin such as https://app.example.com", origin)
 		}
+	}
+	if e.vars["USERSPACE_CORS_ORIGINS"] != "" {
 		cfg.warnings = append(cfg.warnings, "USERSPACE_CORS_ORIGINS has no effect in this version: browsers of other origins are refused")
 	}
 	if pages == "on" && e.vars["USERSPACE_PAGES"] != "" {

@@ -76,6 +76,9 @@ func cmdDev(ctx context.Context, t *terminal, args []string) (err error) {
 			return err
 		}
 	}
+	if entries, err := os.ReadDir(*dir); err == nil && len(entries) > 0 && !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "lock" }) {
+		return fmt.Errorf("%s holds something else; its owner and rights would be changed", *dir)
+	}
 	if err := os.MkdirAll(filepath.Dir(*dir), 0o755); err != nil {
 		return err
 	}
@@ -182,9 +185,9 @@ func runDev(ctx context.Context, t *terminal, cfg *config, state devState) error
 	if err != nil {
 		return err
 	}
-	defer s.store.close()
+	defer s.close()
 	password := state.Password
-	err = s.createAdmin(ctx, operatorCall(s.now(), "admin.user_create"), state.Email, state.Password)
+	_, err = s.createAdmin(ctx, operatorCall(s.now(), "admin.user_create"), state.Email, state.Password)
 	if errors.Is(err, errEmailTaken) {
 		u, findErr := s.store.userByEmail(ctx, state.Email)
 		if findErr != nil {

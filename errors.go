@@ -1,7 +1,7 @@
 package main
 
 // What can go wrong, and the one table that turns it into a status, a code and words.
-// Errors stay values until writeError asks this table; detecting them belongs to the layers below.
+// Errors stay values until errorResponse asks this table; detecting them belongs to the layers below.
 
 import (
 	"errors"
@@ -70,7 +70,12 @@ func (e *methodError) Unwrap() error { return errMethodNotAllowed }
 type notReadyError struct{ checks map[string]string }
 
 func (e *notReadyError) Error() string { return fmt.Sprint("not ready: ", e.checks) }
-func (e *notReadyError) Unwrap() error { return errUnavailable }
+func (e *notReadyError) Unwrap() error {
+	if e.checks["draining"] != "ok" {
+		return errOverloaded
+	}
+	return errUnavailable
+}
 
 // answer is how an error looks from outside.
 type answer struct {
@@ -101,8 +106,8 @@ var answers = []struct {
 	{errConflict, answer{409, "conflict", "Something else changed this meanwhile; read it again and retry.", nil}},
 	{errBodyTooLarge, answer{413, "body_too_large", "The body may have at most 64 KiB.", nil}},
 	{errMediaType, answer{415, "unsupported_media_type", "Send Content-Type: application/json, not compressed.", nil}},
-	{errOverloaded, answer{503, "overloaded", "Too much to do at the moment; try again shortly.", nil}},
-	{errUnavailable, answer{503, "unavailable", "The service can't reach its database; try again shortly.", nil}},
+	{errOverloaded, answer{503, "overloaded", "The server is busy or stopping; try again shortly.", nil}},
+	{errUnavailable, answer{503, "unavailable", "The service or its database is not ready; try again shortly.", nil}},
 }
 
 // answerFor returns how err is shown. known is false for an error nobody foresaw: it must be logged, and its text stays inside.

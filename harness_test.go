@@ -206,7 +206,7 @@ func newAppOn(t testing.TB, databaseURL string, settings ...string) *app {
 		server.Close()
 		stop()
 		background.Wait()
-		a.s.store.close()
+		a.s.close()
 	})
 	return a
 }
@@ -360,7 +360,7 @@ func (a *app) refresh(token string) reply {
 // admin makes an administrator with the test password and signs in.
 func (a *app) admin(email string) (userID string, tokens pair) {
 	a.t.Helper()
-	if err := a.s.createAdmin(context.Background(), operatorCall(a.s.now(), "admin.user_create"), email, testPassword); err != nil {
+	if _, err := a.s.createAdmin(context.Background(), operatorCall(a.s.now(), "admin.user_create"), email, testPassword); err != nil {
 		a.t.Fatal(err)
 	}
 	tokens = a.login(email)

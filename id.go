@@ -20,7 +20,7 @@ var errID = errors.New("not a lower-case UUID")
 func newID(now time.Time) id {
 	var u id
 	rand.Read(u[6:]) // never fails: the runtime ends the program instead (crypto/rand, Go 1.24)
-	ms := uint64(now.UnixMilli())
+	ms := uint64(max(0, now.UnixMilli()))
 	binary.BigEndian.PutUint16(u[0:], uint16(ms>>32))
 	binary.BigEndian.PutUint32(u[2:], uint32(ms))
 	u[6] = 0x70 | u[6]&0x0f
@@ -82,4 +82,11 @@ func (u *id) UnmarshalText(b []byte) error {
 	v, err := parseID(string(b))
 	*u = v
 	return err
+}
+
+// newTraceID returns 32 random hex digits, as W3C Trace Context has them.
+func newTraceID() string {
+	b := make([]byte, 16)
+	rand.Read(b)
+	return hex.EncodeToString(b)
 }

@@ -99,6 +99,9 @@ func (s *jsonScanner) object(depth int, found func(name string, raw []byte)) err
 	for {
 		s.space()
 		name, err := s.text()
+		if _, nul := errors.AsType[*nameError](err); nul {
+			return &nameError{"body", "invalid"}
+		}
 		if err != nil {
 			return err
 		}

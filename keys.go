@@ -1,7 +1,7 @@
 package main
 
 // Keys: what is derived from USERSPACE_SECRET, sealing, the ring of signing keys, and the public key set.
-// Their rows are read and written by store_keys.go.
+// Their rows are read and written by store_tokens.go.
 
 import (
 	"context"

@@ -27,8 +27,8 @@ func newLogger(w io.Writer, cfg logConfig) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, options))
 }
 
-// httpErrors takes what net/http has to say (handshakes that fail, for the most part) into the same log.
-func httpErrors(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), slog.LevelDebug) }
+// httpErrors takes what net/http has to say into the same log.
+func httpErrors(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), slog.LevelWarn) }
 
 // printable makes a client's text fit for a log or a list: valid UTF-8, nothing invisible (escape codes, direction marks),
 // at most max code points.

@@ -110,7 +110,7 @@ type notice struct{ subject, text string }
 
 var (
 	noticeRegistered = notice{"You have an account already", "Somebody, perhaps you, tried to register with this address, " +
-		"which has an account already.\n\nIf it was you, sign in, or ask for a new password.\nIf not, do nothing.\n"}
+		"which has an account already.\n\nIf it was you, sign in, or ask for a new password, which also confirms the address.\nIf not, do nothing.\n"}
 	noticePasswordChanged = notice{"Your password was changed", "The password of your account was changed, and all its " +
 		"sessions were ended.\n\nIf it was not you, ask for a new password at once.\n"}
 	noticeEmailChanged = notice{"Your email address was changed", "The account that had this address has another one " +
@@ -120,7 +120,7 @@ var (
 const (
 	mailBatch   = 20
 	mailPoll    = 5 * time.Second
-	mailLease   = 5 * time.Minute // longer than a batch takes: mailBatch × smtpTimeout of the slowest kind is rare
+	mailLease   = 6 * time.Minute // longer than a batch can take: mailBatch × mailTimeout
 	mailTimeout = 15 * time.Second
 	mailGiveUp  = 24 * time.Hour
 )
@@ -158,6 +158,9 @@ func (s *service) deliverBatch(ctx context.Context, log *slog.Logger) (int, erro
 		return 0, err
 	}
 	for i := range rows {
+		if ctx.Err() != nil {
+			return i, nil // the rest is due again when the lease is over
+		}
 		if err := s.deliverOne(context.WithoutCancel(ctx), &rows[i], log); err != nil {
 			return len(rows), err
 		}
@@ -177,13 +180,17 @@ func (s *service) deliverOne(ctx context.Context, row *outboxRow, log *slog.Logg
 	}
 	now := s.now()
 	giveUp := errors.Is(err, errSeal) || now.Sub(row.createdAt) >= mailGiveUp
-	text := printable(strings.ReplaceAll(err.Error(), msg.To, "<recipient>"), 300)
+	text := err.Error()
+	if msg.To != "" { // a mail that could not be opened names nobody
+		text = strings.ReplaceAll(text, msg.To, "<recipient>")
+	}
+	text = printable(text, 300)
 	if giveUp {
 		log.Error("a mail could not be delivered and is given up", "mail_id", row.id, "user_id", row.userID, "attempts", row.attempts, "error", text)
 	} else {
 		log.Warn("a mail could not be delivered; it will be tried again", "mail_id", row.id, "user_id", row.userID, "attempts", row.attempts, "error", text)
 	}
-	return s.store.postponeMail(ctx, row.id, now.Add(mailBackOff(row.attempts)), text, giveUp)
+	return s.store.postponeMail(ctx, row.id, now, now.Add(mailBackOff(row.attempts)), text, giveUp)
 }
 
 // mailBackOff doubles from 10 s to 30 min.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -118,12 +119,12 @@ func cmdServe(ctx context.Context, t *terminal, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer s.store.close()
+	defer s.close()
 	return s.serve(ctx, log, func() {})
 }
 
 func cmdMigrate(ctx context.Context, t *terminal, args []string) error {
-	if len(args) != 1 {
+	if len(args) != 1 || !slices.Contains([]string{"up", "down", "status"}, args[0]) {
 		return fmt.Errorf("%w: say up, down or status", errUsage)
 	}
 	cfg, err := loadConfig(t.env, false)
@@ -162,8 +163,6 @@ func cmdMigrate(ctx context.Context, t *terminal, args []string) error {
 			return nil
 		}
 		done, err = st.migrateTo(ctx, have-1, time.Now().UTC())
-	default:
-		return fmt.Errorf("%w: say up, down or status", errUsage)
 	}
 	for _, step := range done {
 		fmt.Fprintln(t.stdout, step)
@@ -194,26 +193,23 @@ func cmdAdmin(ctx context.Context, t *terminal, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer s.store.close()
+	defer s.close()
 	return s.administer(ctx, t, args[0], email, password)
 }
 
 // administer runs `admin create` or `admin reset` and prints what to do next.
 func (s *service) administer(ctx context.Context, t *terminal, action, email, password string) error {
 	c := operatorCall(s.now(), map[string]string{"create": "admin.user_create", "reset": "auth.password_reset_request"}[action])
-	var link, token string
+	var link string
 	var err error
 	switch {
 	case action == "create":
-		err = s.createAdmin(ctx, c, email, password)
-		if err == nil && password == "" {
-			link, token, err = s.resetByOperator(ctx, operatorCall(s.now(), "auth.password_reset_request"), email)
-		}
+		link, err = s.createAdmin(ctx, c, email, password)
 	case password != "":
 		c.action = "auth.password_reset"
 		err = s.setPasswordByOperator(ctx, c, email, password)
 	default:
-		link, token, err = s.resetByOperator(ctx, c, email)
+		link, err = s.resetByOperator(ctx, c, email)
 	}
 	switch {
 	case errors.Is(err, errEmailTaken):
@@ -225,27 +221,28 @@ func (s *service) administer(ctx context.Context, t *terminal, action, email, pa
 	case link == "":
 		fmt.Fprintf(t.stdout, "Done: %s can sign in with the given password.\n", email)
 	default:
-		fmt.Fprintf(t.stdout, `Within 24 hours, once, this sets the password of %s:
+		fmt.Fprintf(t.stdout, `Within 24 hours, once, this link sets the password of %s:
   %s
-or, without a page to open:
-  curl -X POST %s/api/v1/auth/password/reset/confirm -H 'Content-Type: application/json' -d '{"token":"%s","password":"…"}'
-`, email, link, s.cfg.url, token)
+or, without a page to open, with the token in it:
+  curl -X POST %s/api/v1/auth/password/reset/confirm -H 'Content-Type: application/json' -d '{"token":"…","password":"…"}'
+`, email, link, s.cfg.url)
 	}
 	return nil
 }
 
-// createAdmin makes an administrator without a caller. Errors: errEmailTaken, *invalidError.
-func (s *service) createAdmin(ctx context.Context, c *call, email, password string) error {
+// createAdmin makes an administrator without a caller. Without a password it returns the link to set one. Errors:
+// errEmailTaken, *invalidError.
+func (s *service) createAdmin(ctx context.Context, c *call, email, password string) (link string, err error) {
 	in := createUserInput{Email: email, Scope: []string{"user", scopeAdmin}}
 	if password != "" {
 		in.Password = &password
 	}
 	rules := check{passwordMin: s.cfg.passwords.min, fields: map[string]string{}}
 	if in.validate(&rules); rules.err() != nil {
-		return rules.err()
+		return "", rules.err()
 	}
-	_, err := s.createUser(ctx, c, in)
-	return err
+	created, err := s.createUser(ctx, c, in)
+	return created.SetPasswordLink, err
 }
 
 // operatorCall is a call from the command line.

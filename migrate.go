@@ -119,5 +119,8 @@ func (st *store) migrateTo(ctx context.Context, target int, now time.Time) (done
 		}
 		return nil
 	})
-	return done, err
+	if err != nil {
+		return nil, err // rolled back
+	}
+	return done, nil
 }

@@ -102,8 +102,7 @@ func (p *pipeline) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve passes a request through the stages and turns the outcome, a panic included, into a response and an audit row.
 func (p *pipeline) serve(w http.ResponseWriter, r *http.Request, row *route, c *call) response {
 	// A client that goes away does not stop the work: a cancelled statement would cost its connection.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
-	defer cancel()
+	ctx := context.WithoutCancel(r.Context())
 	body, err := p.guard(ctx, w, r, row, c)
 	if auditErr := p.audit(ctx, row, c, err); auditErr != nil {
 		if err == nil { // read, but not recorded: not answered
@@ -142,6 +141,7 @@ func (p *pipeline) pass(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		return nil, err
 	}
 	if err := p.authenticate(ctx, row, r, c); err != nil {
+		c.offRecord = true
 		return nil, err
 	}
 	if err := authorize(row, c); err != nil {
@@ -150,7 +150,14 @@ func (p *pipeline) pass(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	if err := p.limitUser(row, c); err != nil {
 		return nil, err
 	}
-	out, err := row.endpoint.run(ctx, c, w, r, p.service.cfg.passwords.min) // bind, validate, handler
+	input, err := row.endpoint.bind(w, r, p.service.cfg.passwords.min) // reads the body, validates
+	if err != nil {
+		return nil, err
+	}
+	c.now = p.service.now() // a body may take its time; what is decided now is decided at this moment
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	out, err := row.endpoint.run(ctx, c, input)
 	if err != nil {
 		return nil, err
 	}
@@ -266,14 +273,11 @@ func (p *pipeline) audit(ctx context.Context, row *route, c *call, err error) er
 			return nil
 		}
 	} else {
-		if c.audited || !row.audit.recorded() || !onRecord(err) {
+		if c.offRecord || !row.audit.recorded() || !onRecord(err) || isInvalid(err) && c.caller == nil && c.subject == nil {
 			return nil
 		}
-		status = auditFailure
 		shown, _ := answerFor(err)
-		if shown.status == http.StatusForbidden || shown.status == http.StatusTooManyRequests {
-			status = auditDenied
-		}
+		status = outcome(shown.status)
 		if c.note == nil {
 			c.note = map[string]any{}
 		}
@@ -287,6 +291,19 @@ func (p *pipeline) audit(ctx context.Context, row *route, c *call, err error) er
 		subject = c.callerID()
 	}
 	return p.service.store.insertAudit(ctx, c.newEvent(c.action, status, subject, c.callerID(), c.note))
+}
+
+// outcome is the word for a status that is no success, in the log and in the audit log.
+func outcome(status int) string {
+	if status == http.StatusForbidden || status == http.StatusTooManyRequests {
+		return auditDenied
+	}
+	return auditFailure
+}
+
+func isInvalid(err error) bool {
+	_, invalid := errors.AsType[*invalidError](err)
+	return invalid
 }
 
 // onRecord tells which failures make an audit row.
@@ -364,10 +381,7 @@ func (p *pipeline) logRequest(r *http.Request, row *route, c *call, res *respons
 		metadata[1] = slog.String("route", row.pattern)
 	}
 	if res.err != nil {
-		status = auditFailure
-		if slices.Contains([]int{401, 403, 429}, res.status) {
-			status = auditDenied
-		}
+		status = outcome(res.status)
 		shown, known := answerFor(res.err)
 		metadata = append(metadata, slog.String("error", shown.code))
 		if res.status >= 500 {

@@ -48,9 +48,9 @@ func (s *service) link(purpose, token string) string {
 }
 
 // newResetLink stores a reset token for a user and returns its link, to be handed over.
-func (s *service) newResetLink(ctx context.Context, t db, now time.Time, u *user) (link, token string, err error) {
+func (s *service) newResetLink(ctx context.Context, t db, now time.Time, u *user) (link string, err error) {
 	token, row := newOneTimeToken(now, purposeReset, u.id, u.email, inviteTTL)
-	return s.link(purposeReset, token), token, t.putOneTimeToken(ctx, row)
+	return s.link(purposeReset, token), t.putOneTimeToken(ctx, row)
 }
 
 type emailInput struct {

@@ -21,8 +21,9 @@ const (
 
 // revocations holds what was revoked and has not expired. It is safe for concurrent use.
 type revocations struct {
-	store *store
-	log   *slog.Logger
+	store  *store // asked when the set is stale
+	poller *store // with a connection to itself
+	log    *slog.Logger
 
 	mu      sync.RWMutex
 	expires map[id]time.Time
@@ -31,8 +32,8 @@ type revocations struct {
 	horizon string // of the last poll; used by the polling goroutine alone
 }
 
-func newRevocations(st *store, log *slog.Logger) *revocations {
-	return &revocations{store: st, log: log, expires: map[id]time.Time{}, horizon: "0"}
+func newRevocations(st, poller *store, log *slog.Logger) *revocations {
+	return &revocations{store: st, poller: poller, log: log, expires: map[id]time.Time{}, horizon: "0"}
 }
 
 // add puts in what this instance has just revoked, so that it is refused here at once.
@@ -71,7 +72,7 @@ func (r *revocations) check(ctx context.Context, c *claims) error {
 // poll reads what is new. It is called by run and, once, at start.
 func (r *revocations) poll(ctx context.Context, now time.Time) error {
 	asked := time.Now()
-	rows, next, err := r.store.revocationsSince(ctx, r.horizon, now)
+	rows, next, err := r.poller.revocationsSince(ctx, r.horizon, now)
 	if err != nil {
 		return err
 	}

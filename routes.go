@@ -2,11 +2,6 @@ package main
 
 // The route table: who may call what, how often, and under which audit name. Reading it is the review of access.
 
-import (
-	"crypto/rand"
-	"encoding/hex"
-)
-
 // route is a row of the table. The zero access, limit and audit are no policy, and the start refuses them.
 type route struct {
 	pattern  string // method and path, as http.ServeMux matches them
@@ -108,10 +103,4 @@ func internalRoutes(health *health) []route {
 		{"GET /healthz", anonymous, unlimited, unaudited("server.health"), handle(200, health.live)},
 		{"GET /readyz", anonymous, unlimited, unaudited("server.ready"), handle(200, health.ready)},
 	}
-}
-
-func newTraceID() string {
-	b := make([]byte, 16)
-	rand.Read(b)
-	return hex.EncodeToString(b)
 }

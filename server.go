@@ -27,24 +27,36 @@ const (
 )
 
 // openService connects, brings the schema up to date or checks it, and loads the keys. deliver is nil when mail is off.
-// The caller closes the store.
+// The caller closes it.
 func openService(ctx context.Context, cfg *config, clock func() time.Time, log *slog.Logger, deliver func(context.Context, id, message) error) (*service, error) {
 	st, err := openStore(ctx, cfg.databaseURL)
 	if err != nil {
 		return nil, err
 	}
+	// The poll has a connection to itself: it must not wait behind requests for longer than what it is to find out.
+	poll, err := openPool(ctx, cfg.databaseURL, 1)
+	if err != nil {
+		st.close()
+		return nil, err
+	}
 	s := &service{
 		cfg: cfg, store: st, secrets: deriveKeys(cfg.secret), hasher: newHasher(cfg.passwords.argon, cfg.passwords.workers),
-		revoked: newRevocations(st, log), clock: clock,
+		revoked: newRevocations(st, poll, log), costly: newLimiter(cfg.limits.credentials), clock: clock,
 	}
 	if deliver != nil {
 		s.mail = newMailer(s.secrets.seal, deliver)
 	}
 	if err := s.prepare(ctx, log); err != nil {
-		st.close()
+		s.close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// close gives the connections back.
+func (s *service) close() {
+	s.revoked.poller.close()
+	s.store.close()
 }
 
 func (s *service) prepare(ctx context.Context, log *slog.Logger) (err error) {
@@ -125,7 +137,16 @@ func (s *service) serve(ctx context.Context, log *slog.Logger, started func()) e
 	defer cancel()
 	err = errors.Join(err, publicServer.Shutdown(grace), internalServer.Shutdown(grace))
 	stopWork()
-	background.Wait()
+	done := make(chan struct{})
+	go func() {
+		background.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-grace.Done(): // a mail server that does not answer; its mail is still in the queue
+		err = errors.Join(err, errors.New("background work did not end in time"))
+	}
 	log.Info("stopped")
 	return err
 }
@@ -212,6 +233,7 @@ func (s *service) clean(ctx context.Context, log *slog.Logger, p *pipeline) {
 		case <-tick.C:
 		}
 		p.sweep(s.now())
+		s.costly.sweep(s.now())
 		if err := s.cleanTables(ctx, s.now()); err != nil && ctx.Err() == nil {
 			log.Error("clean-up failed; it is tried again", "error", err)
 		}

@@ -65,20 +65,25 @@ type tokens struct {
 // issue makes the tokens of a session's generation. The session's own end bounds both lifetimes.
 func (s *service) issue(now time.Time, sess *session, scope []string) tokens {
 	t := &s.cfg.tokens
+	accessUntil := earlier(now.Add(t.accessTTL), sess.expiresAt)
+	refreshUntil := earlier(sess.rotatedAt.Add(t.refreshTTL), sess.expiresAt)
 	access := claims{
 		issuer: t.issuer, audience: t.audience, subject: sess.userID, token: newID(now), session: sess.id,
-		issuedAt: now.Unix(), expires: now.Add(t.accessTTL).Unix(), scope: scope,
-	}
-	refreshUntil := sess.rotatedAt.Add(t.refreshTTL)
-	if sess.expiresAt.Before(refreshUntil) {
-		refreshUntil = sess.expiresAt
+		issuedAt: now.Unix(), expires: accessUntil.Unix(), scope: scope,
 	}
 	return tokens{
-		AccessToken: encodeToken(s.keys.current, &access), TokenType: "Bearer", ExpiresIn: int64(t.accessTTL.Seconds()),
+		AccessToken: encodeToken(s.keys.current, &access), TokenType: "Bearer", ExpiresIn: access.expires - access.issuedAt,
 		RefreshToken:     encodeRefresh(s.secrets.refresh, sess.id, sess.generation),
 		RefreshExpiresIn: int64(refreshUntil.Sub(now).Seconds()),
 		Scope:            scope, SessionID: sess.id,
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // authenticate returns the claims of an access token that is valid and not revoked: errInvalidToken, or errUnavailable.
@@ -89,7 +94,10 @@ func (s *service) authenticate(ctx context.Context, token string, now time.Time)
 	if err != nil {
 		return nil, err
 	}
-	return c, s.revoked.check(ctx, c)
+	if err := s.revoked.check(ctx, c); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // revokedUntil is when the last access token of a session that ends now has expired.
@@ -109,7 +117,7 @@ func (in *refreshInput) validate(c *check) { c.token("refresh_token", in.Refresh
 func (s *service) refresh(ctx context.Context, c *call, in refreshInput) (tokens, error) {
 	sessionID, generation, err := decodeRefresh(s.secrets.refresh, in.RefreshToken)
 	if err != nil {
-		c.audited = true // a token we never made is nobody's, and must cost no database work
+		c.offRecord = true // a token we never made is nobody's, and must cost no database work
 		return tokens{}, err
 	}
 	sess := session{id: sessionID, generation: generation, userAgent: c.agent}
@@ -134,7 +142,7 @@ func (s *service) refuseRefresh(ctx context.Context, c *call, sess *session, gra
 	switch err := s.store.endReused(ctx, sess, graceSince, until, event); {
 	case err == nil:
 		s.revoked.add([]id{sess.id}, until)
-		c.audited = true
+		c.offRecord = true
 	case !errors.Is(err, errNotFound):
 		return err
 	}
@@ -154,7 +162,7 @@ func (s *service) logout(ctx context.Context, c *call, in logoutInput) (nothing,
 	if in.RefreshToken != nil {
 		var err error
 		if sessionID, _, err = decodeRefresh(s.secrets.refresh, *in.RefreshToken); err != nil {
-			c.audited = true
+			c.offRecord = true
 			return nothing{}, err
 		}
 	}
@@ -162,7 +170,11 @@ func (s *service) logout(ctx context.Context, c *call, in logoutInput) (nothing,
 	case c.caller != nil && in.RefreshToken != nil && sessionID != c.caller.session:
 		return nothing{}, errInvalidToken
 	case c.caller != nil:
-		return nothing{}, s.endOwnSession(ctx, c, c.caller.subject, c.caller.session, &c.caller.token)
+		err := s.endOwnSession(ctx, c, c.caller.subject, c.caller.session, &c.caller.token)
+		if errors.Is(err, errNotFound) { // another logout was faster
+			err = errInvalidToken
+		}
+		return nothing{}, err
 	case in.RefreshToken == nil:
 		return nothing{}, errMissingToken
 	}

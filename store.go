@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,11 +35,29 @@ type store struct {
 	pool *pgxpool.Pool
 }
 
+// checkDatabaseURL returns what is wrong with a connection string; pgx leaves the password out of it.
+func checkDatabaseURL(databaseURL string) error {
+	_, err := pgxpool.ParseConfig(databaseURL)
+	return err
+}
+
+// poolSize is how many connections an instance uses unless DATABASE_URL says pool_max_conns: enough to keep the cores of a
+// small database busy, few enough for several instances within PostgreSQL's default of 100.
+const poolSize = 16
+
 // openStore makes the pool; it connects lazily.
 func openStore(ctx context.Context, databaseURL string) (*store, error) {
+	return openPool(ctx, databaseURL, poolSize)
+}
+
+// openPool is openStore with a number of connections.
+func openPool(ctx context.Context, databaseURL string, size int32) (*store, error) {
 	cfg, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
-		return nil, fmt.Errorf("DATABASE_URL: %w", err) // pgx leaves the password out of its errors
+		return nil, err
+	}
+	if size != poolSize || !strings.Contains(databaseURL, "pool_max_conns") {
+		cfg.MaxConns = size
 	}
 	cfg.ConnConfig.ConnectTimeout = statementTimeout
 	if _, set := cfg.ConnConfig.RuntimeParams["application_name"]; !set {
@@ -46,7 +65,7 @@ func openStore(ctx context.Context, databaseURL string) (*store, error) {
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+		return nil, err
 	}
 	return &store{db{pool}, pool}, nil
 }
@@ -62,12 +81,16 @@ func (st *store) tx(ctx context.Context, fn func(t db) error) error {
 	if err != nil {
 		return dbError(err)
 	}
-	end, cancel := context.WithTimeout(ctx, 5*statementTimeout) // the statements between have their own
-	defer cancel()
-	defer t.Rollback(end) // after a commit it does nothing
-	if err := fn(db{t}); err != nil {
+	defer func() { // after a commit it does nothing
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
+		defer cancel()
+		t.Rollback(end)
+	}()
+	if err := fn(db{t}); err != nil { // its statements have their own time limits
 		return err
 	}
+	end, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
 	return dbError(t.Commit(end))
 }
 
@@ -124,8 +147,9 @@ func dbError(err error) error {
 	if _, ours := errors.AsType[pgx.ScanArgError](err); ours || errors.Is(err, pgx.ErrTooManyRows) {
 		return err
 	}
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok { // no answer from the server: no connection, a broken one, or too slow
+	if !ok || connecting { // no answer from the server: no connection, a broken one, or too slow
 		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	if known := constraintErrors[e.ConstraintName]; known != nil {

@@ -22,11 +22,23 @@ type session struct {
 	userAgent  string
 }
 
+// maxSessions is how many sessions a user can have: a further sign-in ends the oldest. It bounds what ending them all costs.
+const maxSessions = 100
+
+// opened is what a sign-in answers with.
+type opened struct {
+	scope []string
+	ended []id // sessions that made room, revoked now
+}
+
 // openSession starts a session for a user whose password was just found right: one statement with the counters, the new
-// hash (the old one again when it is not stale) and the audit row. It returns the user's scope, or errNotFound when the
-// user was suspended, locked or deleted, or has another password by now: the check and the session can't come apart.
-func (d db) openSession(ctx context.Context, s *session, checkedHash, newHash string, e *auditEvent) (scope []string, err error) {
-	return one(ctx, d, pgx.RowTo[[]string], `
+// hash (the old one again when it is not stale) and the audit row. It returns errNotFound when the user was suspended,
+// locked or deleted, or has another password by now: the check and the session can't come apart.
+func (d db) openSession(ctx context.Context, s *session, checkedHash, newHash string, revokedUntil time.Time, e *auditEvent) (opened, error) {
+	return one(ctx, d, func(row pgx.CollectableRow) (o opened, err error) {
+		err = row.Scan(&o.scope, &o.ended)
+		return o, err
+	}, `
 		WITH signed_in AS (
 			UPDATE users
 			SET last_login = @now, failed_attempts = 0, failed_at = NULL, locked_until = NULL, password_hash = @new_hash
@@ -36,14 +48,25 @@ func (d db) openSession(ctx context.Context, s *session, checkedHash, newHash st
 		), opened AS (
 			INSERT INTO sessions (id, user_id, created_at, rotated_at, expires_at, ip, user_agent)
 			SELECT @session_id, id, @now, @now, @expires_at, @ip, @user_agent FROM signed_in
+		), surplus AS (
+			DELETE FROM sessions WHERE id IN (
+				SELECT s.id FROM sessions s JOIN signed_in ON s.user_id = signed_in.id
+				ORDER BY s.id DESC OFFSET @max_sessions - 1)
+			RETURNING id
+		), revoked AS (
+			INSERT INTO revoked_tokens (token_id, kind, revoked_at, expires_at, reason)
+			SELECT id, 'sid', @now, @revoked_until, 'session.surplus' FROM surplus
+			ON CONFLICT (token_id) DO NOTHING
+			RETURNING token_id
 		), audit AS (
 			`+auditInto+`
 			SELECT @audit_id, @audit_time, @trace_id, id, id, @ip, @action, @status, @duration_ms, @metadata FROM signed_in
 		)
-		SELECT scope FROM signed_in`,
+		SELECT scope, ARRAY(SELECT token_id FROM revoked) FROM signed_in`,
 		e.args(pgx.NamedArgs{
 			"now": s.createdAt, "user_id": s.userID, "checked_hash": checkedHash, "new_hash": newHash,
 			"session_id": s.id, "expires_at": s.expiresAt, "user_agent": s.userAgent,
+			"max_sessions": maxSessions, "revoked_until": revokedUntil,
 		}))
 }
 
@@ -176,7 +199,7 @@ func (d db) listSessions(ctx context.Context, userID id, now, idleSince time.Tim
 // deleteOldSessions removes sessions that began before the given id's moment, at most limit rows.
 func (d db) deleteOldSessions(ctx context.Context, before id, limit int) (int64, error) {
 	return exec(ctx, d, `
-		DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE id < $1 ORDER BY id LIMIT $2)`,
+		DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE id < $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED)`,
 		before, limit)
 }
 
@@ -220,6 +243,6 @@ func (d db) anyRevoked(ctx context.Context, token, session id) (bool, error) {
 func (d db) deleteOldRevocations(ctx context.Context, before time.Time, limit int) (int64, error) {
 	return exec(ctx, d, `
 		DELETE FROM revoked_tokens WHERE token_id IN (
-			SELECT token_id FROM revoked_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`,
+			SELECT token_id FROM revoked_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)`,
 		before, limit)
 }

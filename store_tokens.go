@@ -35,27 +35,35 @@ func (d db) putOneTimeToken(ctx context.Context, t *oneTimeToken) error {
 	return err
 }
 
+// maxMailsPerHour bounds what a stranger can send to somebody by asking for it, for each purpose. After that the last link
+// stays good, so that the owner can't be kept from using it.
+const maxMailsPerHour = 5
+
 // sendOneTimeToken stores a token and its mail if t.email is the address of an account (for purpose verify: of one that has
-// not confirmed it), and writes the audit row in either case. t.userID is not used.
+// not confirmed it) that was not sent too many, and writes the audit row in any case. t.userID is not used.
 func (d db) sendOneTimeToken(ctx context.Context, t *oneTimeToken, m *outboxRow, e *auditEvent) error {
 	_, err := exec(ctx, d, `
 		WITH owner AS (
 			SELECT id FROM users WHERE email = @email AND NOT (@purpose = 'verify' AND email_verified)
 			FOR KEY SHARE -- users before tokens, as everywhere: no deadlock
 		), token AS (
-			INSERT INTO one_time_tokens (user_id, purpose, hash, email, created_at, expires_at)
-			SELECT id, @purpose, @hash, @email, @created_at, @expires_at FROM owner
+			INSERT INTO one_time_tokens AS t (user_id, purpose, hash, email, created_at, expires_at, sent_since, sent)
+			SELECT id, @purpose, @hash, @email, @created_at, @expires_at, @created_at, 1 FROM owner
 			ON CONFLICT (user_id, purpose) DO UPDATE
-			SET hash = excluded.hash, email = excluded.email, created_at = excluded.created_at, expires_at = excluded.expires_at
+			SET hash = excluded.hash, email = excluded.email, created_at = excluded.created_at, expires_at = excluded.expires_at,
+			    sent_since = CASE WHEN t.sent_since > @hour_ago THEN t.sent_since ELSE excluded.sent_since END,
+			    sent = CASE WHEN t.sent_since > @hour_ago THEN t.sent + 1 ELSE 1 END
+			WHERE t.sent < @max_mails OR t.sent_since <= @hour_ago
+			RETURNING user_id
 		), mail AS (
 			INSERT INTO outbox (id, user_id, message, created_at, next_attempt)
-			SELECT @mail_id, id, @message, @created_at, @created_at FROM owner
+			SELECT @mail_id, user_id, @message, @created_at, @created_at FROM token
 		)
 		`+auditInto+`
 		SELECT @audit_id, @audit_time, @trace_id, (SELECT id FROM owner), @actor_id, @ip, @action, @status, @duration_ms, @metadata`,
 		e.args(pgx.NamedArgs{
 			"email": t.email, "purpose": t.purpose, "hash": t.hash, "created_at": t.createdAt, "expires_at": t.expiresAt,
-			"mail_id": m.id, "message": m.sealed,
+			"hour_ago": t.createdAt.Add(-time.Hour), "max_mails": maxMailsPerHour, "mail_id": m.id, "message": m.sealed,
 		}))
 	return err
 }
@@ -90,7 +98,7 @@ func (d db) dropOneTimeTokens(ctx context.Context, userID id, purpose string) er
 func (d db) deleteOldTokens(ctx context.Context, before time.Time, limit int) (int64, error) {
 	return exec(ctx, d, `
 		DELETE FROM one_time_tokens WHERE hash IN (
-			SELECT hash FROM one_time_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)`,
+			SELECT hash FROM one_time_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)`,
 		before, limit)
 }
 
@@ -131,14 +139,14 @@ func (d db) deleteMail(ctx context.Context, mailID id) error {
 }
 
 // postponeMail notes a failed delivery. With giveUp the mail stays as a record without its content.
-func (d db) postponeMail(ctx context.Context, mailID id, next time.Time, reason string, giveUp bool) error {
+func (d db) postponeMail(ctx context.Context, mailID id, now, next time.Time, reason string, giveUp bool) error {
 	_, err := exec(ctx, d, `
 		UPDATE outbox
-		SET next_attempt = $2, last_error = $3,
-		    failed_at = CASE WHEN $4 THEN $2 END,
-		    message = CASE WHEN $4 THEN ''::bytea ELSE message END
+		SET next_attempt = $3, last_error = $4,
+		    failed_at = CASE WHEN $5 THEN $2::timestamptz END,
+		    message = CASE WHEN $5 THEN ''::bytea ELSE message END
 		WHERE id = $1`,
-		mailID, next, reason, giveUp)
+		mailID, now, next, reason, giveUp)
 	return err
 }
 
@@ -146,7 +154,7 @@ func (d db) postponeMail(ctx context.Context, mailID id, next time.Time, reason 
 // instances that start together, one stores its key and the others see it.
 func (st *store) ensureSigningKey(ctx context.Context, fresh keyRow, now time.Time) (keys []keyRow, err error) {
 	err = st.tx(ctx, func(t db) error {
-		if err := t.lock(ctx, lockMigrate); err != nil {
+		if err := t.lock(ctx, lockKeys); err != nil {
 			return err
 		}
 		_, err := exec(ctx, t, `
@@ -170,7 +178,8 @@ func (st *store) ensureSigningKey(ctx context.Context, fresh keyRow, now time.Ti
 // Advisory locks are taken for a transaction, which works through PgBouncer too. The numbers are ours alone in the database.
 const (
 	lockMigrate = 0x75737031 // "usp1"
-	lockClean   = 0x75737032
+	lockKeys    = 0x75737032
+	lockClean   = 0x75737033
 )
 
 // lock waits for an advisory lock until the transaction ends.

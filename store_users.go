@@ -58,7 +58,11 @@ func (d db) userByEmail(ctx context.Context, email string) (user, error) {
 
 // lockUser returns a user whose row stays locked until the transaction ends, or errNotFound.
 func (d db) lockUser(ctx context.Context, userID id) (user, error) {
-	return one(ctx, d, scanUser, `SELECT `+userColumns+userFrom+` WHERE u.id = $1 FOR UPDATE OF u`, userID)
+	// Two statements: after a wait PostgreSQL reads the locked row anew, but not the profile joined with it.
+	if _, err := one(ctx, d, pgx.RowTo[id], `SELECT id FROM users WHERE id = $1 FOR UPDATE`, userID); err != nil {
+		return user{}, err
+	}
+	return d.userByID(ctx, userID)
 }
 
 // insertUser adds a user and profile, or returns errEmailTaken.
@@ -72,21 +76,6 @@ func (d db) insertUser(ctx context.Context, u *user) error {
 		INSERT INTO user_profiles (user_id, data) SELECT id, $8 FROM added`,
 		u.id, u.email, u.emailVerified, u.passwordHash, u.status, u.scope, u.createdAt, u.profile)
 	return err
-}
-
-// replacePending gives a user who never confirmed the email the password and profile of a newer registration. It returns
-// the user's id, or errNotFound when the email belongs to somebody who did.
-func (d db) replacePending(ctx context.Context, email, passwordHash string, profile json.RawMessage, now time.Time) (id, error) {
-	return one(ctx, d, pgx.RowTo[id], `
-		WITH changed AS (
-			UPDATE users SET password_hash = $2, updated_at = $4
-			WHERE email = $1 AND status = 'pending'
-			RETURNING id
-		), profile AS (
-			UPDATE user_profiles SET data = $3 FROM changed WHERE user_id = changed.id
-		)
-		SELECT id FROM changed`,
-		email, passwordHash, profile, now)
 }
 
 // updateEmail changes the address, which then is not verified, or returns errEmailTaken.
@@ -252,6 +241,6 @@ func (d db) countFailure(ctx context.Context, email string, fingerprint []byte, 
 func (d db) deleteOldAttempts(ctx context.Context, before time.Time, limit int) (int64, error) {
 	return exec(ctx, d, `
 		DELETE FROM login_attempts WHERE fingerprint IN (
-			SELECT fingerprint FROM login_attempts WHERE failed_at < $1 ORDER BY failed_at LIMIT $2)`,
+			SELECT fingerprint FROM login_attempts WHERE failed_at < $1 ORDER BY failed_at LIMIT $2 FOR UPDATE SKIP LOCKED)`,
 		before, limit)
 }

@@ -106,6 +106,9 @@ func (s *service) update(ctx context.Context, c *call, in updateInput) (userView
 			if u.passwordHash != before.passwordHash || u.status != statusActive { // changed while we hashed
 				return errConflict
 			}
+			if wait := lockWait(u.lockedUntil, c.now); wait > 0 { // others used the attempts up meanwhile
+				return &throttleError{locked: true, limit: lockThreshold, wait: wait}
+			}
 			if err := t.clearLock(ctx, u.id); err != nil {
 				return err
 			}
@@ -142,9 +145,6 @@ func (s *service) update(ctx context.Context, c *call, in updateInput) (userView
 // authorizeChange checks the present password and the rules that need the account, and returns the new password's hash, ""
 // when there is none.
 func (s *service) authorizeChange(ctx context.Context, c *call, u *user, in updateInput) (newHash string, err error) {
-	if err := s.checkOwnPassword(ctx, c, u.email, *in.CurrentPassword); err != nil {
-		return "", err
-	}
 	email := u.email
 	if in.Email != nil {
 		if *in.Email == u.email {
@@ -152,17 +152,27 @@ func (s *service) authorizeChange(ctx context.Context, c *call, u *user, in upda
 		}
 		email = *in.Email
 	}
-	if in.Password == nil {
-		return "", nil
+	if in.Password != nil {
+		if reason := passwordFault(*in.Password, email, s.cfg.passwords.min); reason != "" {
+			return "", failed("password", reason)
+		}
 	}
-	if reason := passwordFault(*in.Password, email, s.cfg.passwords.min); reason != "" {
-		return "", failed("password", reason)
+	if err := s.checkOwnPassword(ctx, c, u.email, *in.CurrentPassword); err != nil || in.Password == nil {
+		return "", err
 	}
 	return s.hasher.hash(ctx, *in.Password)
 }
 
+// allowCostly limits what a signed-in user may ask for that costs a hash or many rows, at the rate of credential requests.
+func (s *service) allowCostly(c *call) error {
+	return s.costly.allow(limitKey{byte(credentials), c.caller.subject}, c.now)
+}
+
 // checkOwnPassword is checkPassword for somebody who is signed in: a wrong password is a field error, and counts.
 func (s *service) checkOwnPassword(ctx context.Context, c *call, email, password string) error {
+	if err := s.allowCostly(c); err != nil {
+		return err
+	}
 	_, _, err := s.checkPassword(ctx, c, email, password)
 	if errors.Is(err, errInvalidCredentials) {
 		return failed("current_password", "wrong")
@@ -241,7 +251,12 @@ func (s *service) deleteSelf(ctx context.Context, c *call, in deleteSelfInput) (
 	if err := s.checkOwnPassword(ctx, c, u.email, in.CurrentPassword); err != nil {
 		return nothing{}, err
 	}
-	err = s.eraseUser(ctx, c, u.id)
+	err = s.eraseUser(ctx, c, u.id, func(now *user) error {
+		if now.passwordHash != u.passwordHash { // changed while we hashed
+			return errConflict
+		}
+		return nil
+	})
 	if errors.Is(err, errNotFound) {
 		err = errInvalidToken
 	}
@@ -250,7 +265,7 @@ func (s *service) deleteSelf(ctx context.Context, c *call, in deleteSelfInput) (
 
 // export is everything held about a user.
 type export struct {
-	User     userView      `json:"user"`
+	User     adminView     `json:"user"`
 	Sessions []sessionView `json:"sessions"`
 	Audit    []auditItem   `json:"audit_log"` // newest first
 	Complete bool          `json:"audit_log_complete"`
@@ -260,6 +275,9 @@ type export struct {
 const maxExportAudit = 10_000
 
 func (s *service) exportSelf(ctx context.Context, c *call, _ nothing) (export, error) {
+	if err := s.allowCostly(c); err != nil {
+		return export{}, err
+	}
 	u, err := s.self(ctx, c)
 	if err != nil {
 		return export{}, err
@@ -273,5 +291,5 @@ func (s *service) exportSelf(ctx context.Context, c *call, _ nothing) (export, e
 		return export{}, err
 	}
 	complete := len(events) <= maxExportAudit
-	return export{u.view(), sessions.Items, auditItems(events[:min(len(events), maxExportAudit)]), complete}, nil
+	return export{u.adminView(), sessions.Items, auditItems(events[:min(len(events), maxExportAudit)]), complete}, nil
 }

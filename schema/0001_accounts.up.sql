@@ -64,7 +64,7 @@ CREATE TABLE sessions (
     CONSTRAINT sessions_pkey PRIMARY KEY (id),
     CONSTRAINT sessions_user_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE
 );
-CREATE INDEX sessions_user_id ON sessions (user_id);
+CREATE INDEX sessions_user_id ON sessions (user_id, id);
 
 -- What must be refused before it expires: access tokens (kind jti) and all tokens of ended sessions (kind sid).
 -- xid lets an instance ask for what was committed since it last asked, however late a transaction commits.
@@ -89,6 +89,8 @@ CREATE TABLE one_time_tokens (
     email      text        NOT NULL, -- the address it was sent to
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
+    sent_since timestamptz NOT NULL DEFAULT '-infinity', -- of the mails that strangers may cause, an hour's worth
+    sent       integer     NOT NULL DEFAULT 0,
     CONSTRAINT one_time_tokens_pkey PRIMARY KEY (user_id, purpose),
     CONSTRAINT one_time_tokens_hash_key UNIQUE (hash),
     CONSTRAINT one_time_tokens_purpose CHECK (purpose IN ('reset', 'verify')),
