@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,17 +27,27 @@ var testDatabases struct {
 	err     error
 	base    string // connection string with %s for the database
 	cluster *postgresCluster
-	dir     string
 	count   atomic.Int64
 	cloning sync.Mutex // CREATE DATABASE … TEMPLATE wants the template to itself
 }
 
+// runDir holds what one run of the tests makes: the cluster's data, the programs it builds. PostgreSQL's user can enter it.
+var runDir string
+
 func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("/tmp", "userspace-test-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		panic(err)
+	}
+	runDir = dir
 	code := m.Run()
 	if testDatabases.cluster != nil {
 		testDatabases.cluster.stop()
-		os.RemoveAll(testDatabases.dir)
 	}
+	os.RemoveAll(runDir)
 	os.Exit(code)
 }
 
@@ -53,11 +64,11 @@ func startTestDatabases(ctx context.Context) error {
 		u.Path = "/%s"
 		d.base = strings.Replace(u.String(), "%25s", "%s", 1)
 	} else {
-		dir, err := os.MkdirTemp("/tmp", "userspace-test-")
-		if err != nil {
+		dir := filepath.Join(runDir, "cluster")
+		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
-		d.dir = dir
+		var err error
 		// Nothing a test writes must survive a power cut.
 		d.cluster, err = startPostgres(ctx, dir, "fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300")
 		if err != nil {

@@ -35,11 +35,7 @@ import (
 
 // smtpBinary builds the server once.
 var smtpBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "testsmtp-") // for the whole run; a few MB in the temporary folder
-	if err != nil {
-		return "", err
-	}
-	binary := filepath.Join(dir, "testsmtp")
+	binary := filepath.Join(runDir, "testsmtp")
 	out, err := osexec.Command("go", "build", "-C", "testsmtp", "-o", binary, ".").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building testsmtp: %w: %s", err, out)
