@@ -255,6 +255,13 @@ var halfStates = []struct{ name, sql string }{
 		SELECT count(*) FROM one_time_tokens t WHERE t.purpose = 'reset' AND EXISTS (
 			SELECT FROM audit_log a WHERE a.user_id = t.user_id AND a.action = 'auth.password_reset' AND a.status = 'success'
 			AND a.timestamp > t.created_at)`},
+	{"reset token used up without a reset on record", `
+		SELECT count(*) FROM audit_log a JOIN users u ON u.id = a.user_id
+		WHERE a.action = 'auth.password_reset_request' AND a.status = 'success'
+		AND NOT EXISTS (SELECT FROM one_time_tokens t WHERE t.user_id = a.user_id AND t.purpose = 'reset')
+		AND NOT EXISTS (
+			SELECT FROM audit_log r WHERE r.user_id = a.user_id AND r.action = 'auth.password_reset' AND r.status = 'success'
+			AND r.timestamp > a.timestamp)`},
 	{"signing keys too many or too few", `SELECT count(*) - 1 FROM signing_keys`},
 }
 
