@@ -20,7 +20,7 @@ var layers = []struct {
 	files   []string
 }{
 	// Requests and answers. Services, rules and statements know nothing of HTTP.
-	{"net/http", []string{"bind.go", "errors.go", "main.go", "pipeline.go", "server.go"}},
+	{"net/http", []string{"bind.go", "errors.go", "headers.go", "main.go", "pipeline.go", "server.go"}},
 	// Statements are beside their scans in store files; migrate.go runs the schema's own.
 	{"github.com/jackc/pgx", []string{"migrate.go", "store*.go"}},
 	{"database/sql", nil},
