@@ -169,7 +169,7 @@ func (s *service) deleteUser(ctx context.Context, c *call, in userInput) (nothin
 	return nothing{}, s.eraseUser(ctx, c, in.ID, func(*user) error { return nil })
 }
 
-// eraseUser removes an account and all personal data; the audit log keeps the id. confirm sees the locked row and can still
+// eraseUser removes an account with its personal data; the audit log keeps the id and the addresses it was used from. confirm sees the locked row and can still
 // say no. Errors: errNotFound, errLastAdmin, confirm's.
 func (s *service) eraseUser(ctx context.Context, c *call, userID id, confirm func(*user) error) error {
 	var ended []id

@@ -21,6 +21,7 @@ type service struct {
 	revoked *revocations
 	mail    *mailer  // nil when mail is off
 	costly  *limiter // what one user may ask for that takes a hash or a lot of rows
+	mails   *limiter // mails that a stranger or a changed address causes, for each account
 	clock   func() time.Time
 }
 
@@ -75,7 +76,7 @@ func (s *service) register(ctx context.Context, c *call, in registerInput) (regi
 }
 
 // registerVerified is register in mode verified: whether the email is taken is told to its owner by mail and to nobody
-// else: every case hashes, queues one mail and answers alike.
+// else: every case hashes and answers alike.
 func (s *service) registerVerified(ctx context.Context, c *call, in registerInput) (registered, error) {
 	u, err := s.newAccount(ctx, c, in)
 	if err != nil {
@@ -85,8 +86,10 @@ func (s *service) registerVerified(ctx context.Context, c *call, in registerInpu
 	err = s.store.tx(ctx, func(t db) error {
 		owner, err := t.userByEmail(ctx, u.email)
 		if err == nil { // confirmed or not: a stranger's registration must not touch an account, nor its password
-			if err := s.mailNotice(ctx, t, c.now, &owner, noticeRegistered); err != nil {
-				return err
+			if s.mails.allow(limitKey{bytes: owner.id}, c.now) == nil {
+				if err := s.mailNotice(ctx, t, c.now, &owner, noticeRegistered); err != nil {
+					return err
+				}
 			}
 			return t.insertAudit(ctx, c.newEvent(c.action, auditFailure, &owner.id, nil, map[string]any{"reason": "email_taken"}))
 		}
@@ -101,7 +104,7 @@ func (s *service) registerVerified(ctx context.Context, c *call, in registerInpu
 		}
 		return t.insertAudit(ctx, c.event(c.action, u.id, nil))
 	})
-	if errors.Is(err, errEmailTaken) { // somebody else was faster by a moment; they have the mail
+	if errors.Is(err, errEmailTaken) || errors.Is(err, errNotFound) { // overtaken by a moment, by a registration or a deletion
 		err = s.store.insertAudit(ctx, c.newEvent(c.action, auditFailure, nil, nil, map[string]any{"reason": "email_taken"}))
 	}
 	if err != nil {

@@ -76,6 +76,9 @@ func cmdDev(ctx context.Context, t *terminal, args []string) (err error) {
 			return err
 		}
 	}
+	if *dir, err = filepath.Abs(*dir); err != nil { // PostgreSQL runs in another directory
+		return err
+	}
 	if entries, err := os.ReadDir(*dir); err == nil && len(entries) > 0 && !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "lock" }) {
 		return fmt.Errorf("%s holds something else; its owner and rights would be changed", *dir)
 	}

@@ -388,6 +388,14 @@ func (a *app) count(sql string, args ...any) int {
 	return n
 }
 
+// exec runs a statement on the app's database.
+func (a *app) exec(sql string, args ...any) {
+	a.t.Helper()
+	if _, err := a.s.store.pool.Exec(context.Background(), sql, args...); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
 // audits counts audit rows of an action and status.
 func (a *app) audits(action, status string) int {
 	a.t.Helper()

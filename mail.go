@@ -77,15 +77,15 @@ func (s *service) wakeMail() {
 
 // mailToken stores a one-time token for a user and queues its mail.
 func (s *service) mailToken(ctx context.Context, t db, now time.Time, u *user, purpose string) error {
-	ttl := verifyTTL
-	if purpose == purposeReset {
-		ttl = inviteTTL // who is mailed one without asking has been invited
+	ttl, words := verifyTTL, tokenMail
+	if purpose == purposeReset { // who is mailed one without asking has been invited
+		ttl, words = inviteTTL, inviteMail
 	}
 	token, row := newOneTimeToken(now, purpose, u.id, u.email, ttl)
 	if err := t.putOneTimeToken(ctx, row); err != nil {
 		return err
 	}
-	return s.mail.enqueue(ctx, t, now, u.id, tokenMail(purpose, u.email, s.link(purpose, token), token))
+	return s.mail.enqueue(ctx, t, now, u.id, words(purpose, u.email, s.link(purpose, token), token))
 }
 
 // mailNotice queues a mail that tells of something and asks for nothing.
@@ -103,6 +103,12 @@ func tokenMail(purpose, to, link, token string) message {
 	return message{to, "Set your password", "A new password was asked for, for the account with this address.\n\n" +
 		"To set one, open:\n\n" + link + "\n\nor use this code: " + token + "\n\n" +
 		"It works once. If it was not you, do nothing: the password stays as it is.\n"}
+}
+
+func inviteMail(_, to, link, token string) message {
+	return message{to, "An account was made for you", "An administrator made an account with this address.\n\n" +
+		"To set its password, open:\n\n" + link + "\n\nor use this code: " + token + "\n\n" +
+		"It works once, within 24 hours.\n"}
 }
 
 // notice is a mail with fixed words.

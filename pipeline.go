@@ -142,10 +142,10 @@ func (p *pipeline) pass(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		c.offRecord = true
 		return nil, err
 	}
-	if err := authorize(row, c); err != nil {
+	if err := p.limitUser(row, c); err != nil { // before the scope: denials make audit rows
 		return nil, err
 	}
-	if err := p.limitUser(row, c); err != nil {
+	if err := authorize(row, c); err != nil {
 		return nil, err
 	}
 	input, err := row.endpoint.bind(w, r, p.service.cfg.passwords.min) // reads the body, validates
@@ -153,6 +153,10 @@ func (p *pipeline) pass(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		return nil, err
 	}
 	c.now = p.service.now() // a body may take its time; what is decided now is decided at this moment
+	if err := p.service.stillValid(ctx, c); err != nil {
+		c.offRecord = true
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	out, err := row.endpoint.run(ctx, c, input)

@@ -70,6 +70,12 @@ func startPostgres(ctx context.Context, dir string, settings ...string) (*postgr
 	if err != nil {
 		return nil, err
 	}
+	ok := false
+	defer func() {
+		if !ok {
+			os.RemoveAll(socketDir)
+		}
+	}()
 	data := filepath.Join(dir, "postgres")
 	if err := owner.give(dir, socketDir); err != nil {
 		return nil, err
@@ -110,6 +116,7 @@ func startPostgres(ctx context.Context, dir string, settings ...string) (*postgr
 		p.stop()
 		return nil, fmt.Errorf("PostgreSQL did not start: %w\n%s", err, output.String())
 	}
+	ok = true
 	return p, nil
 }
 

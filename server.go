@@ -41,7 +41,7 @@ func openService(ctx context.Context, cfg *config, clock func() time.Time, log *
 	}
 	s := &service{
 		cfg: cfg, store: st, secrets: deriveKeys(cfg.secret), hasher: newHasher(cfg.passwords.argon, cfg.passwords.workers),
-		revoked: newRevocations(st, poll, log), costly: newLimiter(cfg.limits.credentials), clock: clock,
+		revoked: newRevocations(st, poll, log), costly: newLimiter(cfg.limits.credentials), mails: newLimiter(rate{maxMails, mailWindow}), clock: clock,
 	}
 	if deliver != nil {
 		s.mail = newMailer(s.secrets.seal, deliver)
@@ -234,6 +234,7 @@ func (s *service) clean(ctx context.Context, log *slog.Logger, p *pipeline) {
 		}
 		p.sweep(s.now())
 		s.costly.sweep(s.now())
+		s.mails.sweep(s.now())
 		if err := s.cleanTables(ctx, s.now()); err != nil && ctx.Err() == nil {
 			log.Error("clean-up failed; it is tried again", "error", err)
 		}

@@ -100,6 +100,18 @@ func (s *service) authenticate(ctx context.Context, token string, now time.Time)
 	return c, nil
 }
 
+// stillValid asks again whether the caller's token holds, once the request has been read: who was signed out meanwhile must
+// not act by a body sent slowly.
+func (s *service) stillValid(ctx context.Context, c *call) error {
+	if c.caller == nil {
+		return nil
+	}
+	if c.caller.expires <= c.now.Unix() {
+		return errInvalidToken
+	}
+	return s.revoked.check(ctx, c.caller)
+}
+
 // revokedUntil is when the last access token of a session that ends now has expired.
 func (s *service) revokedUntil(now time.Time) time.Time {
 	return now.Add(s.cfg.tokens.accessTTL + skewAllowance)

@@ -149,13 +149,13 @@ func dbError(err error) error {
 	}
 	_, connecting := errors.AsType[*pgconn.ConnectError](err)
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || connecting { // no answer from the server: no connection, a broken one, or too slow
+	if !ok || connecting { // nearly always no answer: no connection, a broken one, or too slow
 		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	if known := constraintErrors[e.ConstraintName]; known != nil {
 		return known
 	}
-	switch e.Code[:2] {
+	switch class := e.Code[:min(2, len(e.Code))]; class {
 	case "08", "40", "53", "57": // connection, deadlock or serialisation, resources, shutdown or cancel
 		return fmt.Errorf("%w: %w", errUnavailable, err)
 	}

@@ -22,7 +22,8 @@ type session struct {
 	userAgent  string
 }
 
-// maxSessions is how many sessions a user can have: a further sign-in ends the oldest. It bounds what ending them all costs.
+// maxSessions is how many sessions a user can have: a further sign-in ends those with the oldest login. It bounds what
+// ending them all costs. Sign-ins at the same moment may go over it; the next one trims.
 const maxSessions = 100
 
 // opened is what a sign-in answers with.

@@ -35,9 +35,12 @@ func (d db) putOneTimeToken(ctx context.Context, t *oneTimeToken) error {
 	return err
 }
 
-// maxMailsPerHour bounds what a stranger can send to somebody by asking for it, for each purpose. After that the last link
-// stays good, so that the owner can't be kept from using it.
-const maxMailsPerHour = 5
+// maxMails in mailWindow bound what a stranger can send to somebody by asking for it, for each purpose. After that the last
+// link stays good until the window is over, so that the owner can't be kept from using it: no link lives shorter.
+const (
+	maxMails   = 5
+	mailWindow = resetTTL
+)
 
 // sendOneTimeToken stores a token and its mail if t.email is the address of an account (for purpose verify: of one that has
 // not confirmed it) that was not sent too many, and writes the audit row in any case. t.userID is not used.
@@ -51,9 +54,9 @@ func (d db) sendOneTimeToken(ctx context.Context, t *oneTimeToken, m *outboxRow,
 			SELECT id, @purpose, @hash, @email, @created_at, @expires_at, @created_at, 1 FROM owner
 			ON CONFLICT (user_id, purpose) DO UPDATE
 			SET hash = excluded.hash, email = excluded.email, created_at = excluded.created_at, expires_at = excluded.expires_at,
-			    sent_since = CASE WHEN t.sent_since > @hour_ago THEN t.sent_since ELSE excluded.sent_since END,
-			    sent = CASE WHEN t.sent_since > @hour_ago THEN t.sent + 1 ELSE 1 END
-			WHERE t.sent < @max_mails OR t.sent_since <= @hour_ago
+			    sent_since = CASE WHEN t.sent_since > @window_start THEN t.sent_since ELSE excluded.sent_since END,
+			    sent = CASE WHEN t.sent_since > @window_start THEN t.sent + 1 ELSE 1 END
+			WHERE t.sent < @max_mails OR t.sent_since <= @window_start
 			RETURNING user_id
 		), mail AS (
 			INSERT INTO outbox (id, user_id, message, created_at, next_attempt)
@@ -63,7 +66,7 @@ func (d db) sendOneTimeToken(ctx context.Context, t *oneTimeToken, m *outboxRow,
 		SELECT @audit_id, @audit_time, @trace_id, (SELECT id FROM owner), @actor_id, @ip, @action, @status, @duration_ms, @metadata`,
 		e.args(pgx.NamedArgs{
 			"email": t.email, "purpose": t.purpose, "hash": t.hash, "created_at": t.createdAt, "expires_at": t.expiresAt,
-			"hour_ago": t.createdAt.Add(-time.Hour), "max_mails": maxMailsPerHour, "mail_id": m.id, "message": m.sealed,
+			"window_start": t.createdAt.Add(-mailWindow), "max_mails": maxMails, "mail_id": m.id, "message": m.sealed,
 		}))
 	return err
 }

@@ -144,12 +144,12 @@ func (d db) deleteUser(ctx context.Context, userID id) error {
 	return err
 }
 
-// lockActiveAdmins locks the rows of all active administrators, in one order, and returns their ids. Two administrators
+// lockActiveAdmins locks the rows of all active administrators who have a password, in one order, and returns their ids. Two administrators
 // who remove each other at the same time take turns here.
 func (d db) lockActiveAdmins(ctx context.Context) ([]id, error) {
 	return many(ctx, d, pgx.RowTo[id], `
 		SELECT id FROM users
-		WHERE status = 'active' AND 'admin' = ANY (scope)
+		WHERE status = 'active' AND 'admin' = ANY (scope) AND password_hash IS NOT NULL
 		ORDER BY id FOR UPDATE`)
 }
 

@@ -94,6 +94,11 @@ func (s *service) update(ctx context.Context, c *call, in updateInput) (userView
 			return userView{}, err
 		}
 	}
+	if in.Email != nil { // each change mails two addresses that need not be the caller's
+		if err := s.mails.allow(limitKey{bytes: before.id}, c.now); err != nil {
+			return userView{}, err
+		}
+	}
 	until := s.revokedUntil(c.now)
 	var after user
 	var ended []id
@@ -103,11 +108,8 @@ func (s *service) update(ctx context.Context, c *call, in updateInput) (userView
 			return err
 		}
 		if newHash != "" || in.Email != nil {
-			if u.passwordHash != before.passwordHash || u.status != statusActive { // changed while we hashed
-				return errConflict
-			}
-			if wait := lockWait(u.lockedUntil, c.now); wait > 0 { // others used the attempts up meanwhile
-				return &throttleError{locked: true, limit: lockThreshold, wait: wait}
+			if err := stillAllowed(c, &u, before.passwordHash); err != nil {
+				return err
 			}
 			if err := t.clearLock(ctx, u.id); err != nil {
 				return err
@@ -180,6 +182,18 @@ func (s *service) checkOwnPassword(ctx context.Context, c *call, email, password
 	return err
 }
 
+// stillAllowed asks the locked row whether what was found right before the hash still is: errConflict, or *throttleError when
+// others used the attempts up meanwhile.
+func stillAllowed(c *call, u *user, checkedHash string) error {
+	if u.passwordHash != checkedHash || u.status != statusActive {
+		return errConflict
+	}
+	if wait := lockWait(u.lockedUntil, c.now); wait > 0 {
+		return &throttleError{locked: true, limit: lockThreshold, wait: wait}
+	}
+	return nil
+}
+
 // changeProfile merges a patch (RFC 7396) into the profile of a user whose row is locked, so that patches at the same time
 // both hold.
 func (s *service) changeProfile(ctx context.Context, t db, c *call, u *user, patch json.RawMessage) error {
@@ -202,8 +216,10 @@ func (s *service) changeEmail(ctx context.Context, t db, c *call, u *user, email
 		return err
 	}
 	if s.mail != nil {
-		if err := s.mailNotice(ctx, t, c.now, u, noticeEmailChanged); err != nil { // to the old address
-			return err
+		if u.emailVerified { // to the old address, if it ever was the user's
+			if err := s.mailNotice(ctx, t, c.now, u, noticeEmailChanged); err != nil {
+				return err
+			}
 		}
 		renamed := *u
 		renamed.email = email
@@ -252,10 +268,7 @@ func (s *service) deleteSelf(ctx context.Context, c *call, in deleteSelfInput) (
 		return nothing{}, err
 	}
 	err = s.eraseUser(ctx, c, u.id, func(now *user) error {
-		if now.passwordHash != u.passwordHash { // changed while we hashed
-			return errConflict
-		}
-		return nil
+		return stillAllowed(c, now, u.passwordHash)
 	})
 	if errors.Is(err, errNotFound) {
 		err = errInvalidToken
@@ -263,7 +276,7 @@ func (s *service) deleteSelf(ctx context.Context, c *call, in deleteSelfInput) (
 	return nothing{}, err
 }
 
-// export is everything held about a user.
+// export is what is held about a user: the account, its sessions, and the audit rows that concern it.
 type export struct {
 	User     adminView     `json:"user"`
 	Sessions []sessionView `json:"sessions"`
@@ -291,5 +304,11 @@ func (s *service) exportSelf(ctx context.Context, c *call, _ nothing) (export, e
 		return export{}, err
 	}
 	complete := len(events) <= maxExportAudit
-	return export{u.adminView(), sessions.Items, auditItems(events[:min(len(events), maxExportAudit)]), complete}, nil
+	items := auditItems(events[:min(len(events), maxExportAudit)])
+	for i := range items {
+		if actor := items[i].ActorID; actor != nil && *actor != u.id { // an administrator's data is not the user's
+			items[i].ActorID, items[i].IP = nil, nil
+		}
+	}
+	return export{u.adminView(), sessions.Items, items, complete}, nil
 }

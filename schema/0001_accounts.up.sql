@@ -89,7 +89,7 @@ CREATE TABLE one_time_tokens (
     email      text        NOT NULL, -- the address it was sent to
     created_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
-    sent_since timestamptz NOT NULL DEFAULT '-infinity', -- of the mails that strangers may cause, an hour's worth
+    sent_since timestamptz NOT NULL DEFAULT '-infinity', -- the mails that strangers caused, counted from here
     sent       integer     NOT NULL DEFAULT 0,
     CONSTRAINT one_time_tokens_pkey PRIMARY KEY (user_id, purpose),
     CONSTRAINT one_time_tokens_hash_key UNIQUE (hash),
