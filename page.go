@@ -2,8 +2,6 @@ package main
 
 // Keyset pages: a cursor says where the last page ended, so that the last page costs what the first does.
 
-import "strconv"
-
 const (
 	defaultLimit = 50
 	maxLimit     = 200
@@ -31,7 +29,7 @@ func pageLimit(asked int) (int, error) {
 	case asked == 0:
 		return defaultLimit, nil
 	case asked < 1 || asked > maxLimit:
-		return 0, badRequest("limit", "must be 1 to "+strconv.Itoa(maxLimit))
+		return 0, badRequest("limit", "invalid")
 	}
 	return asked, nil
 }
